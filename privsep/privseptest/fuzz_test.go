@@ -1,0 +1,8 @@
+package privseptest
+
+import "testing"
+
+func FuzzHouse(f *testing.F) {
+	p, _, _ := newHouse()
+	Fuzz(f, p)
+}
