@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/go-privsep/sallyport/privsep"
+)
+
+// What a door is called on its way to a successor, before its address.
+const (
+	ownDoor     = "listen "
+	managerDoor = "socket " // the service manager's
+)
+
+// upgrade puts the program that is on disk now in this one's place, and returns
+// its process number; 0 if it could not. Until the other is ready to serve,
+// this one accepts, and if it never is, it goes on.
+func (i *instance) upgrade(ctx context.Context, from *source) (pid int) {
+	h := privsep.Handover{Halt: func() ([]byte, error) {
+		i.doors.halt()
+		return i.gate.AppendBinary(nil)
+	}}
+	for address, d := range i.doors {
+		f, err := d.File()
+		if err != nil {
+			i.log.Error("upgrade failed, this process goes on", "err", err)
+			return 0
+		}
+		kind := ownDoor
+		if from.managed {
+			kind = managerDoor
+		}
+		h.Listeners = append(h.Listeners, privsep.Listener{Name: kind + textOf(address), File: f})
+	}
+	i.log.Info("upgrading")
+	limited, cancel := context.WithTimeout(ctx, i.current.Load().config.UpgradeTimeout)
+	defer cancel()
+	pid, err := i.monitor.Upgrade(limited, h)
+	if err != nil {
+		i.enter(ctx, i.doors)
+		i.log.Error("upgrade failed, this process goes on", "err", err)
+		return 0
+	}
+	i.log.Info("replaced; this process finishes its sessions", "by", pid)
+	return pid
+}
+
+// inherit returns a predecessor's doors.
+func inherit(all []privsep.Listener, from *source) (doors, error) {
+	got := doors{}
+	for _, l := range all {
+		kind, text := ownDoor, ""
+		if rest, ok := strings.CutPrefix(l.Name, managerDoor); ok {
+			kind, text = managerDoor, rest
+		} else {
+			text, _ = strings.CutPrefix(l.Name, ownDoor)
+		}
+		address, err := parseAddress(text)
+		if err == nil {
+			err = got.take(l.File, address)
+		}
+		if err != nil {
+			return got, fmt.Errorf("inherit %q: %w", l.Name, err)
+		}
+		if kind == managerDoor {
+			from.manage(address)
+		}
+	}
+	return got, nil
+}
+
+// activate returns the sockets that the service manager has opened. They are
+// listened on in place of what is configured.
+func activate(sockets []*os.File, from *source) (doors, error) {
+	got := doors{}
+	for _, f := range sockets {
+		var address netip.AddrPort
+		if l, err := net.FileListener(f); err == nil {
+			if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+				address = tcp.AddrPort()
+			}
+			l.Close()
+		}
+		if err := got.take(f, address); err != nil {
+			return got, fmt.Errorf("socket %s of the service manager: %w: use ListenStream= with a port, and no Accept=", f.Name(), err)
+		}
+		from.manage(address)
+	}
+	return got, nil
+}
+
+// take makes f, which it closes, the door for address, if it listens there.
+func (all doors) take(f *os.File, address netip.AddrPort) error {
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return err
+	}
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		l.Close()
+		return fmt.Errorf("it is not TCP but %v", l.Addr())
+	}
+	at := tcp.Addr().(*net.TCPAddr).AddrPort()
+	port := at.Port() == address.Port() || address.Port() == 0
+	here := at.Addr().Unmap() == address.Addr().Unmap() || !address.Addr().IsValid() && at.Addr().IsUnspecified()
+	if all[address] != nil || !port || !here {
+		l.Close()
+		return fmt.Errorf("it listens on %v, or is the second to", at)
+	}
+	all[address] = &door{TCPListener: tcp}
+	return nil
+}
+
+// textOf writes an address as the configuration does.
+func textOf(a netip.AddrPort) string {
+	if !a.Addr().IsValid() {
+		return ":" + strconv.Itoa(int(a.Port()))
+	}
+	return a.String()
+}
+
+func parseAddress(text string) (netip.AddrPort, error) {
+	if port, ok := strings.CutPrefix(text, ":"); ok {
+		n, err := strconv.ParseUint(port, 10, 16)
+		return netip.AddrPortFrom(netip.Addr{}, uint16(n)), err
+	}
+	return netip.ParseAddrPort(text)
+}
