@@ -1,0 +1,3 @@
+// Package house holds no code: its tests are the rules that this module keeps
+// about its own shape. Each says why it is one.
+package house
