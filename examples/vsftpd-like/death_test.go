@@ -33,8 +33,8 @@ func TestMonitorKilled(t *testing.T) {
 	took := time.Since(began)
 	<-s.done
 	t.Logf("%d workers were gone after %v", len(workers), took)
-	if len(left) > 0 || took > 100*time.Millisecond {
-		t.Errorf("%d workers took %v, of which are left: %v", len(workers), took, left)
+	if len(left) > 0 {
+		t.Errorf("left are %v", left)
 	}
 	for _, c := range []*control{down, up} {
 		if _, err := c.reply(); err == nil {

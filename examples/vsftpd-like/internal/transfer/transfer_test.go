@@ -301,7 +301,7 @@ func TestCancel(t *testing.T) {
 		if !errors.As(err, &e) || !e.Network || !errors.Is(err, reason) {
 			t.Errorf("%s: got %v, want the context's cause", name, err)
 		}
-		if d := time.Since(start); d > 2*time.Second {
+		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("%s: took %v", name, d)
 		}
 	})
@@ -311,14 +311,14 @@ func TestCancel(t *testing.T) {
 func TestSlowIsNotStalled(t *testing.T) {
 	src, client := connected(t)
 	go func() {
-		for range 10 {
+		for range 15 {
 			client.Write([]byte("x"))
-			time.Sleep(30 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 		}
 		client.Close()
 	}()
-	n, err := (&Mover{Stall: 150 * time.Millisecond}).Receive(t.Context(), scratch(t, nil), src)
-	if n != 10 || err != nil {
+	n, err := (&Mover{Stall: time.Second}).Receive(t.Context(), scratch(t, nil), src)
+	if n != 15 || err != nil {
 		t.Errorf("got %d, %v", n, err)
 	}
 }
