@@ -90,6 +90,8 @@ func TestHostileCallsControl(t *testing.T) {
 				t.Fatalf("the control did not live to tell: %v\n%s", err, out)
 			}
 			switch {
+			case got == noInterrupt:
+				t.Log("not on this machine: ", got)
 			case c.bare != "" && got != c.bare:
 				t.Errorf("without a sandbox: got %s, want %s", got, c.bare)
 			case got == c.session && c.session != "ENOSYS", got == c.reader && c.reader != "ENOSYS":
