@@ -320,13 +320,19 @@ func (l *launcher) kill(_ context.Context, r childRequest) (nothing, error) {
 	return nothing{}, caps.With(caps.Of(caps.Kill), kill)
 }
 
+// afterlife is how long a worker's process entry outlives it. Its last thread
+// wakes whoever waits for it, and then takes what was read about it out of the
+// cache of /proc; reaping does the same, and meeting it there spins until it is
+// done (shrink_dcache_parent in Linux).
+const afterlife = 10 * time.Millisecond
+
 // reap forgets a worker that has ended, and says how. EAGAIN: it has not.
 func (l *launcher) reap(_ context.Context, r childRequest) (reapReply, error) {
 	c, err := l.child(r.ID)
 	if err != nil {
 		return reapReply{}, err
 	}
-	status, ok, err := sys.WaitExited(c.pidfd.Fd())
+	status, ok, err := sys.Exited(c.pidfd.Fd())
 	if err != nil {
 		return reapReply{}, err
 	}
@@ -336,6 +342,9 @@ func (l *launcher) reap(_ context.Context, r childRequest) (reapReply, error) {
 	l.mu.Lock()
 	delete(l.children, r.ID)
 	l.mu.Unlock()
-	c.pidfd.Close()
+	time.AfterFunc(afterlife, func() {
+		_, _, _ = sys.WaitExited(c.pidfd.Fd())
+		c.pidfd.Close()
+	})
 	return reapReply{uint32(status)}, nil
 }

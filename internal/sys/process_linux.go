@@ -129,9 +129,18 @@ var errNotRegular = errors.New("not a regular file")
 // WaitExited returns how the child behind a pidfd ended, and reaps it. ok is
 // false while it runs.
 func WaitExited(pidfd uintptr) (status syscall.WaitStatus, ok bool, err error) {
+	return waitExited(pidfd, 0)
+}
+
+// Exited is WaitExited, and leaves the child to be reaped.
+func Exited(pidfd uintptr) (status syscall.WaitStatus, ok bool, err error) {
+	return waitExited(pidfd, unix.WNOWAIT)
+}
+
+func waitExited(pidfd uintptr, more int) (status syscall.WaitStatus, ok bool, err error) {
 	var info unix.Siginfo
 	for {
-		err = unix.Waitid(unix.P_PIDFD, int(pidfd), &info, unix.WEXITED|unix.WNOHANG, nil)
+		err = unix.Waitid(unix.P_PIDFD, int(pidfd), &info, unix.WEXITED|unix.WNOHANG|more, nil)
 		if err != unix.EINTR {
 			break
 		}

@@ -29,6 +29,9 @@ func OpenRegular(path string) (int, error)   { return -1, errors.ErrUnsupported 
 func WaitExited(pidfd uintptr) (syscall.WaitStatus, bool, error) {
 	return 0, false, errors.ErrUnsupported
 }
+func Exited(pidfd uintptr) (syscall.WaitStatus, bool, error) {
+	return 0, false, errors.ErrUnsupported
+}
 func IsProcess(fd uintptr) error          { return errors.ErrUnsupported }
 func HasEnded(pidfd uintptr) bool         { return false }
 func SetNonblock(fd int) error            { return errors.ErrUnsupported }
