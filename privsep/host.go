@@ -142,6 +142,11 @@ func (h *host) admit(ctx context.Context, l *Launch) (*seat, error) {
 		h.blame(&ViolationError{Reason: errNoSeat.Error()})
 		err = &SharedError{Role: h.p.role, PID: h.p.pid, Cause: errNoSeat}
 	}
+	select {
+	case <-s.gone: // another session was the first to lose patience, and it is over
+		err = s.err
+	default:
+	}
 	return nil, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -57,6 +58,9 @@ var scriptRole = privsep.Role{Name: "script", Main: func(ctx context.Context, w 
 	}
 	if !ok {
 		script, ok = outputScripts[m.Name]
+	}
+	if !ok {
+		script, ok = demandScripts[m.Name]
 	}
 	if name, call := strings.CutPrefix(m.Name, "call "); call {
 		return callForbidden(name)
@@ -115,12 +119,17 @@ func children(t testing.TB) []int {
 	return childrenOf(os.Getpid())
 }
 
-// workers lists the processes that this one's launchers have started.
+// workers lists the processes that this one's launchers have started, and that
+// have not ended.
 func workers() (all []int) {
 	for _, launcher := range childrenOf(os.Getpid()) {
 		all = append(all, childrenOf(launcher)...)
 	}
-	return all
+	return slices.DeleteFunc(all, func(pid int) bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, state, _ := strings.Cut(string(text), ") ")
+		return err != nil || strings.HasPrefix(state, "Z")
+	})
 }
 
 func childrenOf(pid int) (all []int) {
