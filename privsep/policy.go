@@ -46,11 +46,17 @@ type phase struct {
 	index   int
 	name    string
 	state   reflect.Type
-	launch  func(state any) Launch   // nil: the worker goes on
-	beside  []func(state any) Launch // further workers, started on entry
+	launch  func(state any) Launch // nil: the worker goes on
+	beside  []beside               // further workers
 	permits map[uint32]*permit
 	order   []*permit
 	reached bool
+}
+
+// A beside is a worker that is started on entry, or when it is first needed.
+type beside struct {
+	launch   func(state any) Launch
+	onDemand bool
 }
 
 // A permit is "this op may be called in this phase".
@@ -90,8 +96,22 @@ func NewPhase[S any](p *Policy, name string, launch func(*S) Launch) *Phase[S] {
 // with the session, and the session with it unless its Main returned nil. It may
 // ask the monitor nothing.
 func Beside[S any](ph *Phase[S], launch func(*S) Launch) {
+	ph.startBeside(func(state any) Launch { return launch(state.(*S)) }, false)
+}
+
+// OnDemand is [Beside] for a worker that may never be needed. What launch returns
+// when the session enters the phase is started when something was first sent
+// to the first of its files, an end of an [ipc.Pair], whose other end the worker
+// that asks got in a reply: what it sent is there when the new one reads. If that
+// end is closed before, nothing is started. Whoever holds it waits meanwhile, and
+// finds it closed if the start fails, which is the end of the session.
+func OnDemand[S any](ph *Phase[S], launch func(*S) Launch) {
+	ph.startBeside(func(state any) Launch { return launch(state.(*S)) }, true)
+}
+
+func (ph *phase) startBeside(launch func(state any) Launch, onDemand bool) {
 	ph.policy.mutable("phase " + ph.name)
-	ph.beside = append(ph.beside, func(state any) Launch { return launch(state.(*S)) })
+	ph.beside = append(ph.beside, beside{launch, onDemand})
 }
 
 // Permit lets workers call op in the phase. handler runs with just the named

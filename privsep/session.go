@@ -3,6 +3,7 @@ package privsep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -142,8 +143,15 @@ func (b *bystander) Log(p *ipc.Packet) error {
 // enterPhase starts what a phase needs. Its error for a phase with a worker of
 // its own is a [*replaced].
 func (s *session) enterPhase(ctx context.Context, ph *phase, state any) error {
-	for _, launch := range ph.beside {
-		l := launch(state)
+	for _, b := range ph.beside {
+		l := b.launch(state)
+		if b.onDemand {
+			if len(l.Files) == 0 {
+				return fmt.Errorf("privsep: worker %s: on demand without a channel: make it the first of Files", l.Role.Name)
+			}
+			s.attending.Go(func() { s.attendOnDemand(&l) })
+			continue
+		}
 		p, err := s.monitor.launch(ctx, &l)
 		if err != nil {
 			return err
@@ -215,6 +223,27 @@ func (s *session) attend(p *seat) {
 	}
 	if err != nil {
 		s.end(err)
+	}
+}
+
+// attendOnDemand starts a worker when somebody has sent to its channel, and
+// reads nothing of that itself.
+func (s *session) attendOnDemand(l *Launch) {
+	wanted, err := ipc.Await(s.ctx, l.Files[0])
+	if !wanted {
+		l.closeFiles()
+		if err != nil {
+			s.end(err)
+		}
+		return
+	}
+	p, err := s.monitor.launch(s.ctx, l)
+	if err != nil {
+		s.end(err)
+		return
+	}
+	if s.own(p) {
+		s.attend(p)
 	}
 }
 

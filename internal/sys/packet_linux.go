@@ -137,6 +137,24 @@ func Receive(fd uintptr, data, control []byte, wait bool) (n, nc, flags int, err
 	return 0, 0, 0, errno
 }
 
+// Waiting reports whether a message waits on fd, which it leaves there with its
+// descriptors. It fails with EAGAIN if there is none, but might come.
+func Waiting(fd uintptr) (bool, error) {
+	var first byte
+	iov := unix.Iovec{Base: &first}
+	iov.SetLen(1)
+	msg := unix.Msghdr{Iov: &iov}
+	msg.SetIovlen(1)
+	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&msg)), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch errno {
+	case 0:
+		return n > 0, nil
+	case unix.EINTR:
+		errno = unix.EAGAIN
+	}
+	return false, errno
+}
+
 // Rights returns every descriptor in a received control buffer. The caller
 // owns them, also when err is not nil: some can be had from a buffer whose
 // rest makes no sense.

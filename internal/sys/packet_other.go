@@ -23,6 +23,7 @@ func Rights(control []byte) ([]int, error)   { return nil, errors.ErrUnsupported
 func Close(fd int)                           {}
 func Waits(fd uintptr) bool                  { return false }
 func Unread(fd uintptr) bool                 { return true }
+func Waiting(fd uintptr) (bool, error)       { return false, errors.ErrUnsupported }
 func NewWatch(fd uintptr) (int, error)       { return -1, errors.ErrUnsupported }
 func Watch(epoll, fd uintptr, on bool) error { return errors.ErrUnsupported }
 func Unpolled(fd uintptr) (int, error)       { return -1, errors.ErrUnsupported }
