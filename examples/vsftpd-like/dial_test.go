@@ -64,7 +64,10 @@ func login(t testing.TB, address, name string) *control {
 	return c
 }
 
-func (c *control) login(name string) error {
+// login has the files worker started, too.
+func (c *control) login(name string) error { return errors.Join(c.prove(name), c.do("CWD /", "250")) }
+
+func (c *control) prove(name string) error {
 	return errors.Join(c.do("USER "+name, "331"), c.do("PASS "+password, "230"), c.do("TYPE I", "200"))
 }
 

@@ -130,7 +130,7 @@ func (c *replyCase) converse(conn *net.TCPConn) string {
 	if err := ftp.expect("220"); err != nil {
 		return err.Error()
 	}
-	if err := ftp.login("anonymous"); err != nil {
+	if err := ftp.prove("anonymous"); err != nil {
 		return err.Error()
 	}
 	if bytes.HasPrefix([]byte(c.says), []byte("RETR")) {

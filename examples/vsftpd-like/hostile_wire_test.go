@@ -157,7 +157,12 @@ func wireCases() []wireCase {
 
 func wireAttacks() map[string]attack {
 	all := map[string]attack{
-		"log in and hold":  func(a *attacker) string { a.seize(); a.logIn(); return a.hold() },
+		"log in and hold": func(a *attacker) string { // beside a files worker, which it takes a word to start
+			a.seize()
+			a.channel, a.last = a.logIn(), 0
+			a.ask("stat", object(field{"Path", str("/")}))
+			return a.hold()
+		},
 		"log in and leave": func(a *attacker) string { a.seize(); a.logIn(); return "left" },
 		"truncate": func(a *attacker) string {
 			t := targets()[a.arg%8]

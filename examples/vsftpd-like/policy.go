@@ -15,7 +15,7 @@ func newPolicy(connectFromPort uint16) (*privsep.Policy, *privsep.Phase[client],
 	policy := new(privsep.Policy)
 	preauth := privsep.NewPhase(policy, "preauth", (*client).launchSession)
 	authed := privsep.NewPhase[user](policy, "authed", nil)
-	privsep.Beside(authed, (*user).launchFiles)
+	privsep.OnDemand(authed, (*user).launchFiles)
 
 	privsep.Permit(preauth, TLSCertificate, (*client).tlsCertificate)
 	privsep.Permit(preauth, TLSSign, (*client).tlsSign)

@@ -222,9 +222,12 @@ func (s *playback) lawful(op int, do outcome) error {
 		s.known = false // how many are outstanding depends on how fast they run
 	}
 	s.exact = s.exact && !o.Parallel
+	if err := s.ask(f, int(f.files)); err != nil {
+		return err // it was not sent, so nothing comes of it
+	}
 	if ok, why := s.oracle.lawful(op); !ok {
 		s.end = "violation of " + o.Name + " in " + s.policy.Phases[s.oracle.phase].Name + ": " + why
-		return s.ask(f, int(f.files))
+		return nil
 	}
 	if s.oracle.permit(op).Next < 0 && do >= careless || o.Parallel || do == unsendable && len(o.Reply.Files()) == 0 {
 		do = replies
@@ -233,8 +236,8 @@ func (s *playback) lawful(op int, do outcome) error {
 		s.todo = append(s.todo, do)
 	}
 	s.oracle = s.oracle.after(step{op, do})
-	s.want[s.number+1] = answers[do]
-	return s.ask(f, int(f.files))
+	s.want[s.number] = answers[do]
+	return nil
 }
 
 // ask sends a frame with n descriptors, of the kinds that its operation needs as
