@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,6 +31,8 @@ func holds(t testing.TB, pid int, what []byte) bool {
 	}
 	defer mem.Close()
 	read := 0
+	const piece = 1 << 20
+	b := make([]byte, piece+len(what))
 	for line := range strings.Lines(string(maps)) {
 		var from, to int64
 		var mode string
@@ -39,11 +40,10 @@ func holds(t testing.TB, pid int, what []byte) bool {
 			continue
 		}
 		// In pieces that overlap: what is reserved only can't be read.
-		const piece = 1 << 20
 		for at := from; at < to; at += piece {
-			b, _ := io.ReadAll(io.NewSectionReader(mem, at, min(piece+int64(len(what)), to-at)))
-			read += len(b)
-			if bytes.Contains(b, what) {
+			n, _ := mem.ReadAt(b[:min(int64(len(b)), to-at)], at)
+			read += n
+			if bytes.Contains(b[:n], what) {
 				return true
 			}
 		}
