@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -23,16 +24,24 @@ func (s *site) turnedAway(t *testing.T, address, from string) {
 	}
 }
 
-// guess tries passwords in one session, as long as it lasts.
-func guess(t *testing.T, address, from string, passwords ...string) {
+// guess tries passwords, those of each word in a session of its own, all
+// sessions at once: each password takes a second, and what was booked decays.
+func guess(t *testing.T, address, from string, sessions ...string) {
 	t.Helper()
-	c := connect(t, address, from)
-	for _, p := range passwords {
-		if err := errors.Join(c.do("USER alice", "331"), c.do("PASS "+p, "530")); err != nil {
-			t.Fatal(err)
-		}
+	var all sync.WaitGroup
+	for _, passwords := range sessions {
+		c := connect(t, address, from)
+		all.Go(func() {
+			for p := range strings.SplitSeq(passwords, " ") {
+				if err := errors.Join(c.do("USER alice", "331"), c.do("PASS "+p, "530")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			c.Close()
+		})
 	}
-	c.Close()
+	all.Wait()
 }
 
 func TestPenalties(t *testing.T) {
@@ -40,14 +49,12 @@ func TestPenalties(t *testing.T) {
 	address := s.listening(t, 2)[0]
 
 	t.Run("guessing", func(t *testing.T) {
-		guess(t, address, "127.0.0.11", "a", "b", "c") // each takes a second, and decays
-		guess(t, address, "127.0.0.11", "d", "e")
+		guess(t, address, "127.0.0.11", "a b c", "d e")
 		s.turnedAway(t, address, "127.0.0.11")
 		connect(t, address, "127.0.0.12").say(t, "QUIT", "221")
 	})
 	t.Run("forgotten", func(t *testing.T) {
-		guess(t, address, "127.0.0.13", "old", "old", "old")
-		guess(t, address, "127.0.0.13", "old", "old")
+		guess(t, address, "127.0.0.13", "old old old", "old old")
 		connect(t, address, "127.0.0.13").say(t, "QUIT", "221")
 	})
 	t.Run("crash", func(t *testing.T) {
@@ -83,8 +90,7 @@ func TestPenalties(t *testing.T) {
 		s.edit(t, map[string]string{"penalties": "no"})
 		s.hangUp(t, reloaded)
 		s.turnedAway(t, address, "127.0.0.11") // what was booked stays
-		guess(t, address, "127.0.0.16", "a", "b", "c")
-		guess(t, address, "127.0.0.16", "d", "e")
+		guess(t, address, "127.0.0.16", "a b c", "d e")
 		connect(t, address, "127.0.0.16").say(t, "QUIT", "221") // the control
 	})
 }

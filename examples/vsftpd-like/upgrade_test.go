@@ -200,8 +200,7 @@ func TestSocketActivation(t *testing.T) {
 // TestUpgradeKeepsPenalties: who has to pay in one process has to in the next.
 func TestUpgradeKeepsPenalties(t *testing.T) {
 	s := startUpgradeSite(t, map[string]string{"penalties": "", "spares": "0"})
-	guess(t, s.address[0], "127.0.0.31", "a", "b", "c")
-	guess(t, s.address[0], "127.0.0.31", "d", "e")
+	guess(t, s.address[0], "127.0.0.31", "a b c", "d e")
 	s.turnedAway(t, s.address[0], "127.0.0.31")
 	for range 2 {
 		s.upgrade(t)
