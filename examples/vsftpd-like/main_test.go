@@ -3,10 +3,13 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,10 +36,23 @@ func TestMain(m *testing.M) {
 			bareMonitor()
 			os.Exit(0)
 		}
+		manyAtOnce()
 		code := m.Run()
 		os.RemoveAll(built.dir)
 		os.Exit(code)
 	}, append([]*privsep.Role{&sessionRole, &filesRole, &accountsRole, &keysRole}, testRoles()...)...)
+}
+
+// manyAtOnce has more parallel tests run than there are processors, as they
+// wait most of the time: for processes to start and to be gone. What the command
+// line says counts, and fuzzing has a use of its own for the number.
+func manyAtOnce() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" || f.Name == "test.fuzz" })
+	if !said {
+		flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0))))
+	}
 }
 
 // stageName is the argument zero of the process between the test and the
