@@ -76,6 +76,7 @@ func TestOnlyTheKeeperHasHashes(t *testing.T) {
 // A file that is replaced, as passwd(1) and vipw(8) do, is another from the next
 // login on, also behind a directory that was replaced.
 func TestAccountFilesReplaced(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, map[string]string{
 		"virtual_users": "SITE/users/file", "virtual_user": fmt.Sprintf("%d:%[1]d", virtualID),
 		"local_users": "", "local_write": "",

@@ -13,6 +13,7 @@ import (
 // TestWrongPassword: three tries, whether the client waits for the answers or
 // not, and whatever it sends behind them.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, nil)
 	t.Run("one by one", func(t *testing.T) {
 		c := connect(t, s.address[0], "")
@@ -64,6 +65,7 @@ func TestWrongPassword(t *testing.T) {
 // TestRefusedAccounts: their password is right, and the client can't tell why
 // it is not enough.
 func TestRefusedAccounts(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, map[string]string{"anonymous": "no", "anonymous_root": "", "anonymous_user": ""})
 	refused := map[string]string{
 		"locked":     "locked",
@@ -223,6 +225,7 @@ func TestGroups(t *testing.T) {
 // TestVirtualUsers: they are all one system user, each in a home, and may write
 // if their line says so.
 func TestVirtualUsers(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, map[string]string{
 		"virtual_users": "SITE/virtual_users",
 		"virtual_user":  fmt.Sprintf("%d:%[1]d", virtualID),

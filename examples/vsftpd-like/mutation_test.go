@@ -14,6 +14,7 @@ func TestHistoricMistakes(t *testing.T) {
 	if testing.Short() {
 		return // each is a build; the full suite has them
 	}
+	t.Parallel()
 	const (
 		policyTests = "^(TestPolicy|TestMessages)$"
 		proofTests  = "^(TestNoUserWithoutProof|TestNoPortAfterItsUse)$"

@@ -102,8 +102,10 @@ func tlsKeys(t testing.TB) map[string]crypto.Signer {
 
 // Real clients, each up and down, in both versions of TLS, with each kind of key.
 func TestTLSPrograms(t *testing.T) {
+	t.Parallel()
 	for name, key := range tlsKeys(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, _ := startTLS(t, key, nil)
 			// The certificate and what is sent; each program has a directory.
 			write(t, s.alice+"/there", randomBytes(5<<20+7))
