@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -30,9 +31,12 @@ type Mistake struct {
 // Run makes every mistake and fails those that nobody notices.
 func Run(t *testing.T, mistakes []Mistake) {
 	t.Helper()
+	atOnce := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for _, m := range mistakes {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel() // they build and wait by turns
+			atOnce <- struct{}{}
+			defer func() { <-atOnce }()
 			m.run(t)
 		})
 	}
