@@ -363,7 +363,7 @@ func waitGone(workers []worker, limit time.Duration) []worker {
 }
 
 // settled waits until as many workers of each role are left as want says, which
-// are the spares, and then returns.
+// are the spares, all of them confined, and then returns.
 func (d *daemon) settled(t testing.TB, want map[string]int) {
 	t.Helper()
 	var got map[string]int
@@ -371,6 +371,9 @@ func (d *daemon) settled(t testing.TB, want map[string]int) {
 		got = make(map[string]int)
 		for _, w := range d.workers() {
 			got[w.role]++
+			if statusOf(fmt.Sprint("/proc/", w.pid))["Seccomp"] != "2" {
+				got["on the way"]++
+			}
 		}
 		if maps.Equal(got, want) {
 			return
