@@ -5,8 +5,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	"github.com/go-privsep/sallyport/internal/sys"
 )
 
 // IDs is a range of user numbers, and of the group numbers that are the same,
@@ -35,8 +33,12 @@ type ids struct {
 	IDs
 	mu     sync.Mutex
 	used   map[uint32]bool
-	next   uint32   // distance from First: one that was just given up comes last
-	claims *os.File // of all processes of an upgrade, or nil
+	next   uint32 // distance from First: one that was just given up comes last
+	claims *claims
+}
+
+func newIDs(r IDs, c *claims) *ids {
+	return &ids{IDs: r, used: make(map[uint32]bool), claims: c}
 }
 
 // check reports what makes a range impossible here.
@@ -102,7 +104,7 @@ func (s *ids) assign(role string, p *Sandbox) (*Sandbox, uint32, error) {
 		if s.used[id] {
 			continue
 		}
-		mine, err := s.claim(id)
+		mine, err := s.claims.take(workerIDClaims, id)
 		if err != nil {
 			return nil, 0, fmt.Errorf("privsep: worker %s: ids %v: %w", role, s.IDs, err)
 		}
@@ -126,7 +128,7 @@ func (s *ids) own() (uint32, error) {
 		if s.used[id] {
 			continue
 		}
-		mine, err := s.claim(id)
+		mine, err := s.claims.take(workerIDClaims, id)
 		if err != nil {
 			return 0, fmt.Errorf("privsep: monitor: ids %v: %w", s.IDs, err)
 		}
@@ -142,8 +144,8 @@ func (s *ids) own() (uint32, error) {
 func (s *ids) free(id uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used[id] && s.claims != nil {
-		_ = sys.UnlockByte(s.claims.Fd(), id) // which can't fail: it only makes a lock smaller
+	if s.used[id] {
+		s.claims.give(workerIDClaims, id)
 	}
 	delete(s.used, id)
 }

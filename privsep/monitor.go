@@ -27,6 +27,7 @@ type Monitor struct {
 	buffers  *ipc.Buffers
 
 	recordPlan *ipc.Plan
+	claims     *claims
 	ids        *ids
 	spares     spares
 	hosts      hosts
@@ -64,6 +65,7 @@ type Config struct {
 	// Predecessor is what [Inherit] returned. A number of WorkerIDs that one of
 	// its workers has is not given to another one here, nor the other way
 	// round, until the predecessor is gone: both together get on with one range.
+	// So it is with what either claims, see [Monitor.Claim].
 	Predecessor *Predecessor
 }
 
@@ -96,24 +98,25 @@ func NewMonitor(policy *Policy, config Config) (*Monitor, error) {
 	if err := sys.SlackenTimers(timerSlack); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
-	ids, err := newIDs(config.WorkerIDs, config.Upgrade != nil, config.Predecessor)
+	claims, err := newClaims(config.Upgrade != nil, config.Predecessor)
 	if err != nil {
 		return nil, err
 	}
 	s, err := newStarter()
 	if err != nil {
-		ids.close()
+		claims.close()
 		return nil, err
 	}
 	m := &Monitor{
 		policy: policy, log: log, audit: config.Audit, observer: config.Observer,
-		starter: s, buffers: policy.buffers(), recordPlan: records, ids: ids,
+		starter: s, buffers: policy.buffers(), recordPlan: records,
+		claims: claims, ids: newIDs(config.WorkerIDs, claims),
 	}
 	m.buffers.Grow(records.MaxSize())
 	if u := config.Upgrade; u != nil {
 		if m.upgrader, m.upgraderProcess, err = startUpgrader(u); err != nil {
 			s.close()
-			ids.close()
+			claims.close()
 			return nil, err
 		}
 	}
@@ -256,6 +259,6 @@ func (m *Monitor) Close() error {
 	m.spares.close()
 	m.starter.close()
 	m.workers.Wait()
-	m.ids.close()
+	m.claims.close()
 	return nil
 }

@@ -54,7 +54,7 @@ type Handover struct {
 // What a successor asks of its predecessor, in this order.
 var (
 	inheritListener = Op[struct{}, listenerReply]{Name: "inherit-listener", Calls: maxListeners + 1}
-	inheritIDs      = Op[struct{}, idsReply]{Name: "inherit-ids", Calls: 1}
+	inheritClaims   = Op[struct{}, claimsReply]{Name: "inherit-claims", Calls: 1}
 	haltForState    = Op[struct{}, struct{}]{Name: "halt", Calls: 1}
 	inheritState    = Op[struct{}, stateReply]{Name: "inherit-state", Calls: stateParts, Size: 64 << 10}
 	serveNow        = Op[struct{}, struct{}]{Name: "serve", Calls: 1}
@@ -65,7 +65,7 @@ type listenerReply struct {
 	File *os.File `privsep:"kind=listener"`
 }
 
-type idsReply struct {
+type claimsReply struct {
 	File *os.File `privsep:"kind=memfd"`
 }
 
@@ -78,7 +78,7 @@ type stateReply struct {
 type (
 	starting struct {
 		Handover
-		ids    *ids
+		claims *claims
 		serves bool
 	}
 	halted struct {
@@ -97,12 +97,12 @@ func (s *starting) listener(context.Context, struct{}) (listenerReply, error) {
 	return listenerReply{l.Name, l.File}, nil
 }
 
-func (s *starting) claims(context.Context, struct{}) (idsReply, error) {
-	f, err := s.ids.heirloom()
+func (s *starting) heirloom(context.Context, struct{}) (claimsReply, error) {
+	f, err := s.claims.heirloom()
 	if f == nil && err == nil {
 		err = syscall.ENOENT
 	}
-	return idsReply{f}, err
+	return claimsReply{f}, err
 }
 
 func (s *starting) halt(context.Context, struct{}) (struct{}, *halted, error) {
@@ -135,7 +135,7 @@ func (h *halted) serve(context.Context, struct{}) (struct{}, *replacedBy, error)
 // errno if the program could not be started, an [*ExitError] if it ended, or
 // ctx's. Calls must not overlap.
 func (m *Monitor) Upgrade(ctx context.Context, h Handover) (pid int, err error) {
-	s := &starting{Handover: h, ids: m.ids}
+	s := &starting{Handover: h, claims: m.claims}
 	defer func() {
 		for _, l := range s.Listeners {
 			l.File.Close()
@@ -158,7 +158,7 @@ func (m *Monitor) Upgrade(ctx context.Context, h Handover) (pid int, err error) 
 	begin := NewPhase(policy, "starting", func(*starting) Launch { return Launch{} })
 	halting := NewPhase[halted](policy, "halted", nil)
 	Permit(begin, inheritListener, (*starting).listener)
-	Permit(begin, inheritIDs, (*starting).claims)
+	Permit(begin, inheritClaims, (*starting).heirloom)
 	Advance(begin, haltForState, halting, (*starting).halt)
 	Permit(halting, inheritState, (*halted).part)
 	Advance(halting, serveNow, NewPhase[replacedBy](policy, "serving", nil), (*halted).serve)
@@ -202,7 +202,7 @@ func (m *Monitor) HangUpSuccessor(ctx context.Context) error {
 type Predecessor struct {
 	// Listeners are this process's own.
 	Listeners []Listener
-	claims    *os.File // see newIDs; nil: it has none
+	claims    *os.File // see newClaims; nil: it has none
 	conn      *Conn
 }
 
@@ -233,7 +233,7 @@ func Inherit(ctx context.Context) (*Predecessor, error) {
 		}
 		p.Listeners = append(p.Listeners, Listener{reply.Name, reply.File})
 	}
-	reply, err := inheritIDs.Call(ctx, conn, struct{}{})
+	reply, err := inheritClaims.Call(ctx, conn, struct{}{})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(err, p.Close())
 	}

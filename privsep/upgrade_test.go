@@ -80,6 +80,9 @@ func succeed(kind string) error {
 	if kind == "neighbour" || kind == "careless neighbour" {
 		return beNeighbour(ctx, kind == "careless neighbour")
 	}
+	if kind == "claimer" || kind == "careless claimer" {
+		return beClaimer(ctx, kind == "careless claimer")
+	}
 	conn, err := privsep.NewConn(os.NewFile(3, "predecessor"))
 	if err != nil {
 		return err

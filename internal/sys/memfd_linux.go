@@ -26,7 +26,7 @@ func Duplicate(fd uintptr) (int, error) { return unix.FcntlInt(fd, unix.F_DUPFD_
 // no other, until it is unlocked or the last descriptor of that description is
 // closed (fcntl(2), F_OFD_SETLK). It waits for nobody: locked is false if another
 // has it. fd must be open for writing.
-func LockByte(fd uintptr, at uint32) (locked bool, err error) {
+func LockByte(fd uintptr, at int64) (locked bool, err error) {
 	err = setLock(fd, unix.F_WRLCK, at)
 	if err == syscall.EAGAIN || err == syscall.EACCES {
 		return false, nil
@@ -35,8 +35,8 @@ func LockByte(fd uintptr, at uint32) (locked bool, err error) {
 }
 
 // UnlockByte gives back what [LockByte] took.
-func UnlockByte(fd uintptr, at uint32) error { return setLock(fd, unix.F_UNLCK, at) }
+func UnlockByte(fd uintptr, at int64) error { return setLock(fd, unix.F_UNLCK, at) }
 
-func setLock(fd uintptr, how int16, at uint32) error {
-	return unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Start: int64(at), Len: 1})
+func setLock(fd uintptr, how int16, at int64) error {
+	return unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Start: at, Len: 1})
 }

@@ -10,5 +10,5 @@ func SealedMemfd(name string) (fd int, err error) { return -1, errors.ErrUnsuppo
 // Duplicate is for Linux alone.
 func Duplicate(fd uintptr) (int, error) { return -1, errors.ErrUnsupported }
 
-func LockByte(fd uintptr, at uint32) (locked bool, err error) { return false, errors.ErrUnsupported }
-func UnlockByte(fd uintptr, at uint32) error                  { return errors.ErrUnsupported }
+func LockByte(fd uintptr, at int64) (locked bool, err error) { return false, errors.ErrUnsupported }
+func UnlockByte(fd uintptr, at int64) error                  { return errors.ErrUnsupported }
