@@ -20,15 +20,7 @@ const taken, free = 50_000, 50_001
 func beClaimer(ctx context.Context, careless bool) error {
 	orders := make(chan os.Signal, 1)
 	signal.Notify(orders, syscall.SIGHUP)
-	p, err := privsep.Inherit(ctx)
-	if err != nil {
-		return err
-	}
-	config := privsep.Config{Predecessor: p}
-	if careless {
-		config.Predecessor = nil
-	}
-	m, err := privsep.NewMonitor(freshPolicy(), config)
+	p, m, err := succeedBy(ctx, privsep.Config{}, careless)
 	if err != nil {
 		return err
 	}

@@ -18,15 +18,7 @@ var few = privsep.IDs{First: 90000, Last: 90002}
 // beNeighbour is a successor that starts workers while its predecessor has one,
 // whose user is few.First, and then none.
 func beNeighbour(ctx context.Context, careless bool) error {
-	p, err := privsep.Inherit(ctx)
-	if err != nil {
-		return err
-	}
-	config := privsep.Config{WorkerIDs: few, Predecessor: p}
-	if careless {
-		config.Predecessor = nil
-	}
-	m, err := privsep.NewMonitor(freshPolicy(), config)
+	p, m, err := succeedBy(ctx, privsep.Config{WorkerIDs: few}, careless)
 	if err != nil {
 		return err
 	}
@@ -100,6 +92,11 @@ func TestWorkerIDsOverAnUpgrade(t *testing.T) {
 			guest, pid := i.checkIn("", 1)
 			if uid, _ := userOf(t, pid); uid != fmt.Sprint(few.First) {
 				t.Fatalf("the first worker's user is %s", uid)
+			}
+			for id := few.First; id <= few.Last; id++ { // other numbers than users
+				if ok, err := m.Claim(id); !ok || err != nil {
+					t.Fatal(ok, err)
+				}
 			}
 			l, one := listen(t, "one")
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

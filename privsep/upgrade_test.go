@@ -109,6 +109,20 @@ func succeed(kind string) error {
 	return err
 }
 
+// succeedBy inherits, and makes a monitor with config that knows its predecessor,
+// unless it is careless.
+func succeedBy(ctx context.Context, config privsep.Config, careless bool) (*privsep.Predecessor, *privsep.Monitor, error) {
+	p, err := privsep.Inherit(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !careless {
+		config.Predecessor = p
+	}
+	m, err := privsep.NewMonitor(freshPolicy(), config)
+	return p, m, err
+}
+
 // listen returns a listener, and what a successor gets of it.
 func listen(t *testing.T, name string) (net.Listener, privsep.Listener) {
 	t.Helper()

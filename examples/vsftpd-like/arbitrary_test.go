@@ -300,7 +300,7 @@ func bareMonitor() {
 		if err != nil {
 			return err
 		}
-		s, err := newServer(c, arbitraryPolicy, 0, log, nil, nil)
+		s, err := newServer(c, arbitraryPolicy, new(pool), 0, log, nil, nil)
 		if err != nil {
 			return err
 		}

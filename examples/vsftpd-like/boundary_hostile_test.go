@@ -21,7 +21,7 @@ func clients(t *testing.T) func() (*client, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(c, newPolicy, hostWithout(), slog.New(slog.DiscardHandler), nil, nil)
+	s, err := newServer(c, newPolicy, new(pool), hostWithout(), slog.New(slog.DiscardHandler), nil, nil)
 	if err != nil {
 		if os.Geteuid() != 0 { // a host without user namespaces, or a test built with cgo
 			t.Log(err)

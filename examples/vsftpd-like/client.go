@@ -31,6 +31,7 @@ type client struct {
 	local   netip.AddrPort // of the control connection, as the monitor saw it
 	remote  netip.AddrPort
 	passive *os.File // the port that waits for a data connection, or nil
+	lent    *pooled  // whose it is; nil: it was opened for this
 }
 
 // launchSession gives the control connection to a worker that has nothing else.

@@ -43,9 +43,16 @@ func (u *user) listenData(_ context.Context, _ ListenDataRequest) (ListenDataRep
 	return ListenDataReply{Address: address.String(), Port: port}, nil
 }
 
-// listen returns a socket that the runtime's poller doesn't know: it would wake
-// the monitor when the client connects, and again when the worker asks.
+// listen returns a socket that the runtime's poller doesn't know, unless it is
+// the service manager's: it would wake the monitor when the client connects, and
+// again when the worker asks.
 func (u *user) listen() (l *os.File, port uint16, err error) {
+	if pool := u.server.pool; pool.has() {
+		if u.lent, l, err = pool.lend(u.local.Addr().Unmap()); err != nil {
+			return nil, 0, err
+		}
+		return l, u.lent.address.Port(), nil
+	}
 	first, last := u.server.config.PassivePorts.Min, u.server.config.PassivePorts.Max
 	ports := int(last) - int(first) + 1
 	zone, err := zoneIndex(u.local.Addr().Zone())
@@ -97,6 +104,10 @@ func (c *client) closePassive() {
 	if c.passive != nil {
 		c.passive.Close()
 		c.passive = nil
+		if c.lent != nil {
+			c.server.pool.give(c.lent)
+			c.lent = nil
+		}
 		c.server.ports.give(c.remote.Addr())
 	}
 }
@@ -166,6 +177,9 @@ func polled(f *os.File) (*os.File, error) {
 
 // connectData connects from the control connection's address to its peer.
 func (u *user) connectData(ctx context.Context, r ConnectDataRequest) (DataReply, error) {
+	if !u.server.config.Active { // which the worker was told, and may have forgotten
+		return DataReply{}, os.NewSyscallError("connect", syscall.EPERM)
+	}
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(u.local.Addr(), u.server.config.ConnectFrom))}
 	if u.server.config.ConnectFrom != 0 {
 		// Many sessions share the one port, to different peers.

@@ -88,7 +88,7 @@ func newArenaWithout(t *testing.T, without sandbox.Mechanisms) *arena {
 	c := config.Default()
 	c.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	c.Anonymous, c.AnonymousRoot, c.Spares = true, filepath.Join(base, "honest"), 0
-	if a.server, err = newServer(c, newPolicy, without, slog.New(&logCounter{slog.DiscardHandler, &a.logged}), nil, nil); err != nil {
+	if a.server, err = newServer(c, newPolicy, new(pool), without, slog.New(&logCounter{slog.DiscardHandler, &a.logged}), nil, nil); err != nil {
 		if os.Geteuid() != 0 { // a host without user namespaces, or a test built with cgo
 			t.Log(err)
 			testenv.NeedRoot(t)

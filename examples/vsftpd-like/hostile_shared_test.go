@@ -157,7 +157,7 @@ func startInProcess(t *testing.T, edit func(*config.Config)) (*server, string, *
 	c.Anonymous, c.AnonymousRoot = true, siteDir(t)
 	edit(&c)
 	log := new(diary)
-	s, err := newServer(c, newPolicy, 0, slog.New(slog.NewTextHandler(log, nil)), nil, nil)
+	s, err := newServer(c, newPolicy, new(pool), 0, slog.New(slog.NewTextHandler(log, nil)), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/go-privsep/sallyport/examples/vsftpd-like/internal/config"
+	"github.com/go-privsep/sallyport/internal/sys"
 	"github.com/go-privsep/sallyport/privsep"
 	"github.com/go-privsep/sallyport/sandbox"
 )
@@ -61,6 +62,10 @@ type source struct {
 	file    string           // empty: the demonstration
 	listen  []netip.AddrPort // overrides the file's, if not nil
 	managed bool             // by the service manager
+
+	// secluded is a server that has no network but the sockets it was given, so
+	// that it can connect to nobody.
+	secluded bool
 }
 
 // manage has the service manager's socket listened on, and none but such.
@@ -76,6 +81,7 @@ func (f *source) load() (config.Config, error) {
 	if err == nil && f.listen != nil {
 		c.Listen = f.listen
 	}
+	c.Active = c.Active && !f.secluded
 	return c, err
 }
 
@@ -95,15 +101,25 @@ func run(from *source, policyOf policyMaker, log *slog.Logger) error {
 	}
 	defer m.close()
 	var given doors
+	var ports *pool
 	if before != nil {
-		given, err = inherit(before.Listeners, from)
+		given, ports, err = inherit(before.Listeners, from)
 	} else {
-		given, err = activate(m.sockets, from)
+		given, ports, err = activate(m.sockets, from)
 	}
 	if err != nil {
 		return err
 	}
 	c, without := config.Config{}, sandbox.Mechanisms(0)
+	if ports.has() {
+		// What workers get a network namespace for, all of this server has.
+		if from.secluded, err = sys.OnlyLoopback(); err != nil {
+			return err
+		}
+		if from.secluded {
+			without = sandbox.Namespaces
+		}
+	}
 	if from.file != "" {
 		c, err = from.load()
 	} else {
@@ -113,14 +129,14 @@ func run(from *source, policyOf policyMaker, log *slog.Logger) error {
 		if os.Geteuid() != 0 {
 			// An ordinary user tries it out: whatever this host does not
 			// give is done without, and named below.
-			without = sandbox.Identity | sandbox.Root | sandbox.Namespaces | sandbox.Landlock |
+			without |= sandbox.Identity | sandbox.Root | sandbox.Namespaces | sandbox.Landlock |
 				sandbox.LandlockScopes | sandbox.WriteExecute | sandbox.Proof
 		}
 	}
 	if err != nil {
 		return err
 	}
-	s, err := newServer(c, policyOf, without, log, &privsep.Upgrade{Env: m.env}, before)
+	s, err := newServer(c, policyOf, ports, without, log, &privsep.Upgrade{Env: m.env}, before)
 	if err != nil {
 		return err
 	}
@@ -161,6 +177,12 @@ func run(from *source, policyOf policyMaker, log *slog.Logger) error {
 	}
 	for _, address := range s.config.Listen {
 		fmt.Printf("listening on %v\n", all[address].Addr())
+	}
+	if ports.has() {
+		fmt.Printf("passive ports: %d of the service manager's\n", len(ports.ports))
+	}
+	if from.secluded {
+		fmt.Println("no network but these: PORT and EPRT are refused, and workers share the server's namespaces")
 	}
 	if from.file == "" {
 		fmt.Printf("try: curl ftp://%v/\n", all[s.config.Listen[0]].Addr())

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -50,6 +51,37 @@ func TestNoPortAfterItsUse(t *testing.T) {
 		}
 		if _, err := u.acceptData(t.Context(), AcceptDataRequest{}); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("got %v, want EINVAL: no port is open", err)
+		}
+	}
+}
+
+// "active = no" is the monitor's to keep: a worker that was taken over asks all the
+// same.
+func TestNoActiveConnection(t *testing.T) {
+	newClient := clients(t)
+	for _, active := range []bool{true, false} { // the first is the control
+		c, done := newClient()
+		defer done()
+		c.server.config.Active = active
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		reply, err := (&user{client: c}).connectData(t.Context(), ConnectDataRequest{uint16(l.Addr().(*net.TCPAddr).Port)})
+		if reply.Data != nil {
+			reply.Data.Close()
+		}
+		if active != (err == nil) || !active && !errors.Is(err, syscall.EPERM) {
+			t.Errorf("active %v: %v", active, err)
+		}
+		l.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		conn, err := l.Accept()
+		if active != (err == nil) {
+			t.Errorf("active %v: accepted: %v", active, err)
+		}
+		if err == nil {
+			conn.Close()
 		}
 	}
 }

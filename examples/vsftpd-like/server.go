@@ -44,6 +44,7 @@ type instance struct {
 	preauth  *privsep.Phase[client]
 	lowPorts bool // the policy declares CAP_NET_BIND_SERVICE
 	ports    portShare
+	pool     *pool    // has no port: each is opened when it is asked for
 	metrics  *metrics // nil: nobody asks for them
 	scrape   string   // the socket where they are
 	doors    doors
@@ -58,8 +59,8 @@ type instance struct {
 
 // newServer makes an instance and its first configuration. The caller closes
 // its monitor.
-func newServer(c config.Config, policyOf policyMaker, without sandbox.Mechanisms, log *slog.Logger, u *privsep.Upgrade, before *privsep.Predecessor) (*server, error) {
-	i := &instance{without: without, log: log, scrape: c.MetricsSocket, doors: doors{}, gate: admission.NewGate(admission.Limits{}, admission.Penalties{})}
+func newServer(c config.Config, policyOf policyMaker, ports *pool, without sandbox.Mechanisms, log *slog.Logger, u *privsep.Upgrade, before *privsep.Predecessor) (*server, error) {
+	i := &instance{pool: ports, without: without, log: log, scrape: c.MetricsSocket, doors: doors{}, gate: admission.NewGate(admission.Limits{}, admission.Penalties{})}
 	policy, preauth, _ := policyOf(c.ConnectFrom)
 	i.preauth = preauth
 	i.lowPorts = policy.Caps().Has(caps.NetBindService)
@@ -72,6 +73,7 @@ func newServer(c config.Config, policyOf policyMaker, without sandbox.Mechanisms
 	if i.monitor, err = privsep.NewMonitor(policy, watched); err != nil {
 		return nil, err
 	}
+	i.pool.claims = i.monitor
 	s, err := i.configure(c)
 	if err != nil {
 		i.monitor.Close()
@@ -153,7 +155,11 @@ func (s *server) close() {
 // adopt makes s what new sessions get.
 func (i *instance) adopt(s *server) {
 	// Half of the ports, so that one client can't keep them from others.
-	i.ports.setLimit(max(1, (int(s.config.PassivePorts.Max)-int(s.config.PassivePorts.Min)+1)/2))
+	ports := int(s.config.PassivePorts.Max) - int(s.config.PassivePorts.Min) + 1
+	if i.pool.has() {
+		ports = len(i.pool.ports)
+	}
+	i.ports.setLimit(max(1, ports/2))
 	i.gate.SetLimits(s.config.Limits(), s.config.Penalized())
 	if old := i.current.Swap(s); old != nil {
 		old.retire()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -49,12 +48,13 @@ func sessionMain(ctx context.Context, w *privsep.Worker) error {
 		Control: w.Files()[0],
 		Peer:    peer,
 		Login:   &loginClient{monitor: w},
-		Data:    &dataClient{w, config.Active},
+		Data:    &dataClient{w},
 		Config: ftp.Config{
 			Greeting:     config.Banner,
 			IdleTimeout:  time.Duration(config.IdleSeconds) * time.Second,
 			StallTimeout: time.Duration(config.DataSeconds) * time.Second,
 			LoginOnce:    true,
+			PassiveOnly:  !config.Active,
 			TLSLogin:     config.TLSLogin,
 			TLSData:      config.TLSData,
 			TLSReuse:     config.TLSReuse,
@@ -95,10 +95,7 @@ func (l *loginClient) Login(ctx context.Context, user, password string) (ftp.Fil
 }
 
 // A dataClient asks the monitor for data connections.
-type dataClient struct {
-	monitor *privsep.Worker
-	active  bool
-}
+type dataClient struct{ monitor *privsep.Worker }
 
 func (d *dataClient) Listen(ctx context.Context) (netip.AddrPort, error) {
 	r, err := ListenData.Call(ctx, d.monitor, ListenDataRequest{})
@@ -124,9 +121,6 @@ func (d *dataClient) Accept(ctx context.Context) (*os.File, error) {
 }
 
 func (d *dataClient) Connect(ctx context.Context, port uint16) (*os.File, error) {
-	if !d.active {
-		return nil, fmt.Errorf("active connections are off: %w", fs.ErrPermission)
-	}
 	r, err := ConnectData.Call(ctx, d.monitor, ConnectDataRequest{port})
 	return r.Data, err
 }

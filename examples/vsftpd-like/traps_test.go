@@ -153,8 +153,9 @@ func TestActive(t *testing.T) {
 		}
 	}
 	c := login(t, startSite(t, map[string]string{"active": "no"}).address[0], "alice")
-	c.say(t, "PORT 127,0,0,1,200,200", "")
-	c.say(t, "LIST", "")
+	c.say(t, "PORT 127,0,0,1,200,200", "502")
+	c.say(t, "EPRT |1|127.0.0.1|51400|", "502")
+	c.say(t, "LIST", "425")
 }
 
 // big is more than the kernel takes into its buffers.

@@ -15,7 +15,8 @@ import (
 // What a door is called on its way to a successor, before its address.
 const (
 	ownDoor     = "listen "
-	managerDoor = "socket " // the service manager's
+	managerDoor = "socket "      // the service manager's
+	poolDoor    = poolName + " " // one of its passive ports
 )
 
 // upgrade puts the program that is on disk now in this one's place, and returns
@@ -26,22 +27,15 @@ func (i *instance) upgrade(ctx context.Context, from *source) (pid int) {
 		i.doors.halt()
 		return i.gate.AppendBinary(nil)
 	}}
-	for address, d := range i.doors {
-		f, err := d.File()
-		if err != nil {
-			i.log.Error("upgrade failed, this process goes on", "err", err)
-			return 0
-		}
-		kind := ownDoor
-		if from.managed {
-			kind = managerDoor
-		}
-		h.Listeners = append(h.Listeners, privsep.Listener{Name: kind + textOf(address), File: f})
+	var err error
+	if h.Listeners, err = i.handOver(from); err != nil {
+		i.log.Error("upgrade failed, this process goes on", "err", err)
+		return 0
 	}
 	i.log.Info("upgrading")
 	limited, cancel := context.WithTimeout(ctx, i.current.Load().config.UpgradeTimeout)
 	defer cancel()
-	pid, err := i.monitor.Upgrade(limited, h)
+	pid, err = i.monitor.Upgrade(limited, h)
 	if err != nil {
 		i.enter(ctx, i.doors)
 		i.log.Error("upgrade failed, this process goes on", "err", err)
@@ -51,10 +45,41 @@ func (i *instance) upgrade(ctx context.Context, from *source) (pid int) {
 	return pid
 }
 
-// inherit returns a predecessor's doors.
-func inherit(all []privsep.Listener, from *source) (doors, error) {
-	got := doors{}
+// handOver returns duplicates of doors and passive ports.
+func (i *instance) handOver(from *source) (all []privsep.Listener, err error) {
+	kind := ownDoor
+	if from.managed {
+		kind = managerDoor
+	}
+	for address, d := range i.doors {
+		var f *os.File
+		if f, err = d.File(); err != nil {
+			break
+		}
+		all = append(all, privsep.Listener{Name: kind + textOf(address), File: f})
+	}
+	if err == nil {
+		all, err = i.pool.handOver(all)
+	}
+	if err != nil {
+		for _, l := range all {
+			l.File.Close()
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+// inherit returns a predecessor's doors and passive ports.
+func inherit(all []privsep.Listener, from *source) (doors, *pool, error) {
+	got, ports := doors{}, new(pool)
 	for _, l := range all {
+		if strings.HasPrefix(l.Name, poolDoor) {
+			if err := ports.add(l.File); err != nil {
+				return got, ports, fmt.Errorf("inherit %q: %w", l.Name, err)
+			}
+			continue
+		}
 		kind, text := ownDoor, ""
 		if rest, ok := strings.CutPrefix(l.Name, managerDoor); ok {
 			kind, text = managerDoor, rest
@@ -66,20 +91,26 @@ func inherit(all []privsep.Listener, from *source) (doors, error) {
 			err = got.take(l.File, address)
 		}
 		if err != nil {
-			return got, fmt.Errorf("inherit %q: %w", l.Name, err)
+			return got, ports, fmt.Errorf("inherit %q: %w", l.Name, err)
 		}
 		if kind == managerDoor {
 			from.manage(address)
 		}
 	}
-	return got, nil
+	return got, ports, nil
 }
 
-// activate returns the sockets that the service manager has opened. They are
-// listened on in place of what is configured.
-func activate(sockets []*os.File, from *source) (doors, error) {
-	got := doors{}
+// activate returns the sockets that the service manager has opened: passive ports,
+// and those that are listened on in place of what is configured.
+func activate(sockets []*os.File, from *source) (doors, *pool, error) {
+	got, ports := doors{}, new(pool)
 	for _, f := range sockets {
+		if f.Name() == poolName {
+			if err := ports.add(f); err != nil {
+				return got, ports, fmt.Errorf("passive port of the service manager: %w: use ListenStream= with a port, and no Accept=", err)
+			}
+			continue
+		}
 		var address netip.AddrPort
 		if l, err := net.FileListener(f); err == nil {
 			if tcp, ok := l.Addr().(*net.TCPAddr); ok {
@@ -88,11 +119,11 @@ func activate(sockets []*os.File, from *source) (doors, error) {
 			l.Close()
 		}
 		if err := got.take(f, address); err != nil {
-			return got, fmt.Errorf("socket %s of the service manager: %w: use ListenStream= with a port, and no Accept=", f.Name(), err)
+			return got, ports, fmt.Errorf("socket %s of the service manager: %w: use ListenStream= with a port, and no Accept=", f.Name(), err)
 		}
 		from.manage(address)
 	}
-	return got, nil
+	return got, ports, nil
 }
 
 // take makes f, which it closes, the door for address, if it listens there.

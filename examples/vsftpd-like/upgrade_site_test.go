@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,10 +50,22 @@ func beInit(dir string, argv []string) int {
 		env, argv = append(env, argv[0]), argv[1:]
 	}
 	files := []*os.File{null, os.Stdout, os.Stderr}
-	if path, ok := strings.CutPrefix(env[len(env)-3], "TEST_LISTEN="); ok {
-		// As a service manager hands over sockets (sd_listen_fds(3)): only the
-		// process itself knows its number in time.
-		l, err := net.Listen("tcp", path)
+	var names []string
+	secluded := false
+	for _, word := range env {
+		name, address, _ := strings.Cut(word, "=")
+		switch name {
+		case "TEST_LISTEN":
+			name = "ftp"
+		case "TEST_PASSIVE":
+			name = poolName
+		case "TEST_SECLUDED":
+			secluded = true
+			fallthrough
+		default:
+			continue
+		}
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return fail(err)
 		}
@@ -60,8 +73,22 @@ func beInit(dir string, argv []string) int {
 		if err != nil {
 			return fail(err)
 		}
-		files = append(files, f)
-		argv = append([]string{"/bin/sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=ftp; exec "$@"`, "sh"}, argv...)
+		files, names = append(files, f), append(names, name)
+	}
+	if len(names) > 0 {
+		// As a service manager hands over sockets (sd_listen_fds(3)): only the
+		// process itself knows its number in time.
+		argv = append([]string{"/bin/sh", "-c", fmt.Sprintf(`export LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s; exec "$@"`,
+			len(names), strings.Join(names, ":")), "sh"}, argv...)
+	}
+	env = slices.DeleteFunc(env, func(word string) bool { return strings.HasPrefix(word, "TEST_") })
+	if secluded {
+		// As the service's unit does: no network, and no right to make a namespace.
+		runtime.LockOSThread() // whose namespace it is, and the server's that it starts
+		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+			return fail(err)
+		}
+		argv = append([]string{"/usr/bin/setpriv", "--bounding-set=-sys_admin,-net_admin,-net_raw,-dac_read_search", "--"}, argv...)
 	}
 	if _, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Dir: "/", Env: env, Files: files}); err != nil {
 		return fail(err)

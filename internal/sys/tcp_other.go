@@ -14,3 +14,6 @@ func Listen(local netip.AddrPort, zone uint32, backlog int) (int, error) {
 
 // Accept is for Linux alone.
 func Accept(fd uintptr) (int, netip.Addr, error) { return -1, netip.Addr{}, errors.ErrUnsupported }
+
+// OnlyLoopback is for Linux alone.
+func OnlyLoopback() (bool, error) { return false, errors.ErrUnsupported }

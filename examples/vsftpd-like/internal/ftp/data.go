@@ -21,7 +21,7 @@ type way struct {
 const leastPort = 1024
 
 func (e *engine) port(ctx context.Context, arg string) {
-	if e.refusedAfterAll(ctx) {
+	if e.passiveOnly(ctx) || e.refusedAfterAll(ctx) {
 		return
 	}
 	var b [6]byte
@@ -39,7 +39,7 @@ func (e *engine) port(ctx context.Context, arg string) {
 }
 
 func (e *engine) eprt(ctx context.Context, arg string) {
-	if e.refusedAfterAll(ctx) {
+	if e.passiveOnly(ctx) || e.refusedAfterAll(ctx) {
 		return
 	}
 	arg = strings.TrimSpace(arg)
@@ -62,6 +62,15 @@ func (e *engine) eprt(ctx context.Context, arg string) {
 		return
 	}
 	e.connectTo(ctx, netip.AddrPortFrom(addr, uint16(port)))
+}
+
+// passiveOnly refuses PORT and EPRT with what tells a client to go on with PASV
+// or EPSV; a refusal at the transfer would come too late for most.
+func (e *engine) passiveOnly(ctx context.Context) bool {
+	if e.Config.PassiveOnly {
+		e.reply(ctx, 502, "Passive connections only: use EPSV or PASV.")
+	}
+	return e.Config.PassiveOnly
 }
 
 // connectTo lets a client name no address but its own: else the server could

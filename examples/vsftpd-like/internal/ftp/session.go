@@ -132,6 +132,7 @@ type Config struct {
 	BinaryOnly     bool           // TYPE A is answered, but the bytes move as they are
 	MaxLine        int            // bytes of a command line; 0 means 4096
 	MaxQueue       int            // commands that wait behind a transfer; 0 means 64. More are left unread.
+	PassiveOnly    bool           // PORT and EPRT are refused
 	TLSLogin       bool           // USER is refused in the clear
 	TLSData        bool           // transfers are refused but under PROT P
 	TLSReuse       bool           // data connections must resume the control connection's TLS session
