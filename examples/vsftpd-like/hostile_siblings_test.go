@@ -181,6 +181,9 @@ func (a *attacker) trace(how uintptr) unix.Errno {
 		_, errno = raw(unix.SYS_WAIT4, pid, 0, unix.WALL, 0)
 	}
 	_, errno := raw(unix.SYS_PTRACE, unix.PTRACE_DETACH, pid, 0, 0)
+	// What it stopped for may have been an earlier signal, and attaching's own
+	// SIGSTOP still be on its way: the victim would stay stopped.
+	raw(unix.SYS_KILL, pid, uintptr(unix.SIGCONT))
 	return errno
 }
 
