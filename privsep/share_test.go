@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -310,13 +312,7 @@ func TestSharedWorkerThatDoesNotRead(t *testing.T) {
 	noLeaks(t)
 	i := newInn(t)
 	first, number := i.checkIn("a", 64)
-	pid, err := strconv.Atoi(number)
-	if err == nil {
-		err = syscall.Kill(pid, syscall.SIGSTOP)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	stop(t, number)
 	all := []*lodger{first}
 	for range 20 { // more than may have a descriptor under way
 		all = append(all, i.serve(func() privsep.Launch { return shared("a", 64) }))
@@ -339,6 +335,32 @@ func TestSharedWorkerThatDoesNotRead(t *testing.T) {
 	}
 	next, _ := i.checkIn("a", 64)
 	i.well(next)
+}
+
+// stop stops a process. The signal is sent at once, but each thread runs on until
+// it sees it.
+func stop(t *testing.T, number string) {
+	t.Helper()
+	pid, err := strconv.Atoi(number)
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob("/proc/" + number + "/task/*/status")
+		if err != nil || len(threads) == 0 {
+			t.Fatal("no such process:", number, err)
+		}
+		if !slices.ContainsFunc(threads, func(status string) bool {
+			text, err := os.ReadFile(status)
+			return err == nil && !strings.Contains(string(text), "\nState:\tT")
+		}) {
+			return
+		}
+	}
+	t.Fatalf("process %s runs on", number)
 }
 
 // The first session of a process knows whom to blame for its end.
