@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -94,19 +95,32 @@ func TestReloadOfPrivateFile(t *testing.T) {
 	login(t, s.address[0], "alice").say(t, "NOOP", "200")
 }
 
-// freePorts are n loopback addresses that nobody listens on.
+// freePorts are n loopback addresses with ports that nobody has, on any address.
+// They are below those that the kernel (ip_local_port_range) and layOut's servers
+// draw from, or the next connection of a test beside could get one.
 func freePorts(t testing.TB, n int) (all []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(all) < n {
+		const first, last = 12500, 19999
+		port := first + int(nextPort.Add(1))%(last-first+1)
+		l, err := net.Listen("tcp", fmt.Sprintf("[::]:%d", port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
+		l.Close()
+		all = append(all, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	return all
 }
+
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(1 << 16)) // another run may be under way
+	return n
+}()
 
 // greeting connects and returns the first line.
 func greeting(t testing.TB, address string) string {
