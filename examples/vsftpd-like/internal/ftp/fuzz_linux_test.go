@@ -131,7 +131,7 @@ func converse(t testing.TB, in []byte) []byte {
 	go func() {
 		ours.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		ours.Write(in)
-		ours.Write([]byte("\nQUIT\r\n"))
+		ours.Write([]byte("\n\nQUIT\r\n")) // a telnet command at the end of in takes the first
 	}()
 	select {
 	case <-done:
