@@ -57,8 +57,6 @@ func TestSiblingsWithoutFilter(t *testing.T) {
 			"	if leftOut(\"user 0\") || leftOut(\"user 65534\") {\n		return p.uid()\n	}\n	return orDefault(int(p.GID), nobody)\n}"},
 		{File: "../../sandbox/ground_linux.go", Old: "		return []Ground{groundHost, groundFlat}, nil\n", New: "		if leftOut(\"namespaces\") {\n" +
 			"			return []Ground{groundFlat}, nil\n		}\n		return []Ground{groundHost, groundFlat}, nil\n"},
-		{File: "../../sandbox/ground_linux.go", Old: "	return missing, filter.Install()\n", // workers inherit the launcher's
-			New: "	if leftOut(\"filter\") {\n		return missing, nil\n	}\n	return missing, filter.Install()\n"},
 		// Workers inherit what their launcher is under.
 		{File: "../../sandbox/ground_linux.go", Old: "	return missing, filter.Install()\n", New: "	if leftOut(\"filter\") {\n" +
 			"		return missing, nil\n	}\n	return missing, filter.Install()\n"},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -85,16 +84,12 @@ func (p *pool) handOver(all []privsep.Listener) ([]privsep.Listener, error) {
 }
 
 func newPooled(f *os.File) (*pooled, error) {
-	l, err := net.FileListener(f)
+	l, err := listenerOf(f)
 	if err != nil {
 		return nil, err
 	}
 	l.Close()
-	tcp, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return nil, fmt.Errorf("it is not TCP but %v", l.Addr())
-	}
-	one := &pooled{address: tcp.AddrPort()}
+	one := &pooled{address: addressOf(l)}
 	// A number and no os.File: its Fd may set the socket blocking, for the other
 	// process of an upgrade, too.
 	if one.fd, err = sys.Duplicate(f.Fd()); err != nil {

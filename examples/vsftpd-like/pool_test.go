@@ -283,6 +283,7 @@ func TestPoolRefuses(t *testing.T) {
 		{listening(t, "unix", t.TempDir()+"/s"), "not TCP"},
 		{null, "non-socket"},
 		{f, "another one listens on port"},
+		{bound(t), "does not listen"},
 	} {
 		if err := p.add(c.what); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %q", err, c.want)
@@ -299,6 +300,19 @@ func TestPoolRefuses(t *testing.T) {
 	if err := full.add(listening(t, "tcp", "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "one more than 128") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// bound is a socket with an address that nobody can connect to.
+func bound(t *testing.T) *os.File {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), poolName)
 }
 
 // secluded is a site as the units make it: sockets opened by a service manager, no

@@ -5,12 +5,13 @@ import (
 	"sync"
 )
 
-// A portShare keeps one address from using up the passive ports.
+// A portShare keeps one client from using up the passive ports: an IPv4 address,
+// or an IPv6 /64, in which whoever has one address has them all.
 type portShare struct {
-	limit int // ports that one address may hold at once; 0: any number
+	limit int // ports that one client may hold at once; 0: any number
 
 	mu   sync.Mutex
-	held map[netip.Addr]int
+	held map[netip.Prefix]int
 }
 
 func (p *portShare) setLimit(n int) {
@@ -20,22 +21,30 @@ func (p *portShare) setLimit(n int) {
 }
 
 func (p *portShare) take(a netip.Addr) bool {
+	client := clientOf(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limit > 0 && p.held[a] >= p.limit {
+	if p.limit > 0 && p.held[client] >= p.limit {
 		return false
 	}
 	if p.held == nil {
-		p.held = make(map[netip.Addr]int)
+		p.held = make(map[netip.Prefix]int)
 	}
-	p.held[a]++
+	p.held[client]++
 	return true
 }
 
 func (p *portShare) give(a netip.Addr) {
+	client := clientOf(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held[a]--; p.held[a] <= 0 {
-		delete(p.held, a)
+	if p.held[client]--; p.held[client] <= 0 {
+		delete(p.held, client)
 	}
+}
+
+func clientOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap()
+	client, _ := a.Prefix(min(a.BitLen(), 64)) // which fits
+	return client
 }

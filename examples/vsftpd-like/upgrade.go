@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/go-privsep/sallyport/privsep"
 )
@@ -112,10 +114,8 @@ func activate(sockets []*os.File, from *source) (doors, *pool, error) {
 			continue
 		}
 		var address netip.AddrPort
-		if l, err := net.FileListener(f); err == nil {
-			if tcp, ok := l.Addr().(*net.TCPAddr); ok {
-				address = tcp.AddrPort()
-			}
+		if l, err := listenerOf(f); err == nil {
+			address = addressOf(l)
 			l.Close()
 		}
 		if err := got.take(f, address); err != nil {
@@ -129,25 +129,51 @@ func activate(sockets []*os.File, from *source) (doors, *pool, error) {
 // take makes f, which it closes, the door for address, if it listens there.
 func (all doors) take(f *os.File, address netip.AddrPort) error {
 	defer f.Close()
-	l, err := net.FileListener(f)
+	l, err := listenerOf(f)
 	if err != nil {
 		return err
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		l.Close()
-		return fmt.Errorf("it is not TCP but %v", l.Addr())
-	}
-	at := tcp.Addr().(*net.TCPAddr).AddrPort()
+	at := addressOf(l)
 	port := at.Port() == address.Port() || address.Port() == 0
 	here := at.Addr().Unmap() == address.Addr().Unmap() || !address.Addr().IsValid() && at.Addr().IsUnspecified()
 	if all[address] != nil || !port || !here {
 		l.Close()
 		return fmt.Errorf("it listens on %v, or is the second to", at)
 	}
-	all[address] = &door{TCPListener: tcp}
+	all[address] = &door{TCPListener: l}
 	return nil
 }
+
+// listenerOf returns what f is a descriptor of, which it leaves open. Package net
+// would take any socket for one that listens, and find out at the first client.
+func listenerOf(f *os.File) (*net.TCPListener, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	listens, failed := 0, error(nil)
+	err = raw.Control(func(fd uintptr) {
+		listens, failed = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+	})
+	if err = errors.Join(err, os.NewSyscallError("getsockopt", failed)); err != nil {
+		return nil, err
+	}
+	if listens == 0 {
+		return nil, errors.New("it does not listen")
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("it is not TCP but %v", l.Addr())
+	}
+	return tcp, nil
+}
+
+func addressOf(l *net.TCPListener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
 
 // textOf writes an address as the configuration does.
 func textOf(a netip.AddrPort) string {
